@@ -84,6 +84,7 @@ export {
   levelNeededBy,
   linkOf,
 } from "./codec/codec.ts";
+export { eventPages } from "./codec/event-pages.ts";
 export { WrittenEvent } from "./codec/event-writer.ts";
 export {
   ConsistencyBuilder,

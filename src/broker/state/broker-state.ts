@@ -10,6 +10,7 @@ import {
   type ConfigHash,
   decodeEvents,
   type Epoch,
+  eventPages,
   type Incarnation,
   type Link,
   type LostTightening,
@@ -124,7 +125,9 @@ export class BrokerState {
   /** Folds a page that was read after `applied`. */
   foldPage(page: LogPage): readonly Recorded[] {
     const events = decodeEvents(page.entries, this.applied);
-    return this.fold(events.flatMap((recorded, at) => ({ recorded, bytes: page.entries[at] ?? new Uint8Array() })));
+    // A driver may return an event in a buffer that holds more than events, all of which would be kept.
+    const copies = page.entries.map((bytes) => eventPages.copy(bytes));
+    return this.fold(events.flatMap((recorded, at) => ({ recorded, bytes: copies[at] ?? new Uint8Array() })));
   }
 
   /** How often the state was reset. */

@@ -78,9 +78,7 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
     entry.cause,
     written.body,
   ]);
-  const own = eventPages.take(bytes.length); // the encoder's buffers also hold other messages
-  own.set(bytes);
-  return own;
+  return eventPages.copy(bytes); // the encoder's buffers also hold other messages
 }
 
 const hashBytes = 32;

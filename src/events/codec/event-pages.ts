@@ -23,6 +23,13 @@ class EventPages {
     this.#used += length;
     return this.#page.subarray(this.#used - length, this.#used);
   }
+
+  /** @returns the same bytes in one of these buffers */
+  copy(bytes: Uint8Array): Buffer {
+    const own = this.take(bytes.length);
+    own.set(bytes);
+    return own;
+  }
 }
 
 export const eventPages = new EventPages();

@@ -29,3 +29,26 @@ test("a reader within the kept events gets its page from memory; one further beh
     else if (behind > 18) assert.equal(small.recent(after, 1_000), undefined, `${behind} behind`);
   }
 });
+
+test("the kept events keep no buffer of the driver that read them", () => {
+  const log = new History().open(1);
+  for (let n = 1; n <= 50; n += 1) log.add(created(n));
+  const state = new BrokerState();
+  const start = state.applied;
+  const ofDriver = new Set<ArrayBufferLike>();
+  const readByDriver = (event: Uint8Array): Uint8Array => {
+    const pooled = Buffer.allocUnsafeSlow(65_536);
+    pooled.set(event, 100);
+    ofDriver.add(pooled.buffer);
+    return pooled.subarray(100, 100 + event.length);
+  };
+  while (state.applied.position < log.head.position) {
+    const outcome = log.read(state.applied, 1);
+    assert.ok(outcome.type === "page");
+    state.foldPage({ ...outcome.page, entries: outcome.page.entries.map(readByDriver) });
+  }
+  const kept = state.recent(start, 100)?.entries ?? [];
+  assert.equal(kept.length, 51);
+  const buffers = new Set(kept.map(({ buffer }) => buffer));
+  assert.ok(buffers.size <= 2 && [...buffers].every((buffer) => !ofDriver.has(buffer)), `${buffers.size} buffers`);
+});
