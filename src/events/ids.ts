@@ -53,8 +53,6 @@ export class InvalidIdError extends CodedError<"ERR_EVENTS_INVALID_ID"> {
 const idPattern = /^[A-Za-z0-9._~@/+=:-]{1,200}$/;
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-export const isEventId = (text: string): boolean => uuidPattern.test(text);
-
 function idParser<Id extends string>(kind: string, pattern: RegExp): (value: unknown) => Id {
   return (value) => {
     if (typeof value !== "string" || !pattern.test(value)) throw new InvalidIdError(kind);

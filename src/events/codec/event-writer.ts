@@ -11,11 +11,12 @@
 import { hash as digestOf } from "node:crypto";
 import { type CardeaEvent, effectOf, type Recorded } from "../catalog.ts";
 import { newestVersionAt } from "../formats.ts";
-import { type Hash, isEventId, nextPosition } from "../ids.ts";
+import { type Hash, nextPosition } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { decodeEvent, type EventToEncode, encodeEvent } from "./codec.ts";
 import { eventPages } from "./event-pages.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
+import { uuidLength, uuidLetters, uuidPattern } from "./session-event-codec.ts";
 
 /** An event and its bytes, whose hash was computed from them as they were written. */
 export class WrittenEvent {
@@ -78,16 +79,15 @@ class EventWriter {
     const position = nextPosition(previous.position);
     const { type } = entry.event;
     const schemaVersion = newestVersionAt(type, level);
-    if (schemaVersion === undefined || epoch < previous.epoch || !isEventId(eventId) || !isPlainObject(entry.event))
-      return undefined;
+    if (schemaVersion === undefined || epoch < previous.epoch || !isPlainObject(entry.event)) return undefined;
     const effect = effectOf(type);
     this.#at = hashBytes;
     this.#fits = true;
-    this.#byteFields.length = 0; // not empty after an error
+    if (this.#byteFields.length > 0) this.#byteFields = []; // after an error
     this.#byte(0x9c); // an array of twelve
     this.#integer(epoch);
     this.#integer(position);
-    this.#text(eventId);
+    this.#uuid(eventId);
     this.#text(stream);
     this.#integer(version);
     this.#text(type);
@@ -223,6 +223,27 @@ class EventWriter {
       seen |= letter;
     }
     if (seen >= 0x80) this.#fits = false;
+  }
+
+  /** Writes a UUID. Any other text is left to the codec, which refuses it as the id of an event. */
+  #uuid(text: string): void {
+    if (text.length !== uuidLength) {
+      this.#fits = false;
+      return;
+    }
+    this.#byte(0xd9);
+    this.#byte(uuidLength);
+    const start = this.#at;
+    this.#at = start + uuidLength;
+    const bytes = this.#bytes;
+    let others = 0;
+    for (let n = 0; n < uuidLength; n += 1) {
+      const letter = text.charCodeAt(n);
+      bytes[start + n] = letter;
+      others |= letter >>> 8;
+      others |= (uuidLetters[letter & 0xff] ?? 0) ^ (uuidPattern[n] ?? 0);
+    }
+    if (others !== 0) this.#fits = false;
   }
 
   /** @returns where its content begins */

@@ -36,11 +36,15 @@ const names = {
 };
 const streamStart = ascii("session:");
 
-const uuidLength = 36;
+export const uuidLength = 36;
 const digit = 1;
 const dash = 2;
-const uuidPattern = Uint8Array.from({ length: uuidLength }, (_, at) => ([8, 13, 18, 23].includes(at) ? dash : digit));
-const uuidLetters = new Uint8Array(256);
+/** The kind of each character of a UUID, as in `uuidLetters`. */
+export const uuidPattern = Uint8Array.from({ length: uuidLength }, (_, at) =>
+  [8, 13, 18, 23].includes(at) ? dash : digit,
+);
+/** The kind of each character in a UUID; 0: it is in none. */
+export const uuidLetters = new Uint8Array(256);
 for (const letter of ascii("0123456789abcdef")) uuidLetters[letter] = digit;
 uuidLetters["-".charCodeAt(0)] = dash;
 
