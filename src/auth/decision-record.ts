@@ -64,7 +64,7 @@ export type DecisionRecord = Readonly<{
    * Milliseconds from the end of the request's head to the decision. Absent in re-decisions and in records of older
    * builds.
    */
-  latencyMs?: number;
+  latencyMs?: number | undefined;
   /**
    * Milliseconds from the leader recording a change to the cut of the exchange. It compares two wall clocks, which
    * differ by 2 s at most. Absent if the re-decision cut nothing or no log change caused it.

@@ -27,7 +27,7 @@ import { NodeRequest } from "./node-request.ts";
 const oneWriteMax = 16_384;
 
 const statusLines: ReadonlyMap<number, string> = new Map(
-  Object.entries(STATUS_CODES).map(([status, text]) => [Number(status), `HTTP/1.1 ${status} ${text}\r\n`]),
+  Object.entries(STATUS_CODES).map(([status, text]) => [Number(status), `HTTP/1.1 ${status} ${text}`]),
 );
 
 export type Http1Head = RequestHead &
@@ -232,7 +232,7 @@ export class Http1Downstream implements Downstream {
       head = lines.without("content-length").text(this.#connection.headerValues);
     const { length } = head;
     if (head.closesConnection) this.keepAlive = false;
-    let text = `${statusLines.get(status) ?? `HTTP/1.1 ${status} Unknown\r\n`}${head.text}`;
+    let text = `${statusLines.get(status) ?? `HTTP/1.1 ${status} Unknown`}${head.text}\r\n`;
     if (requestId !== null) text += `X-Request-Id: ${requestId}\r\n`;
     if (!head.hasDate) text += `Date: ${this.#connection.httpDate()}\r\n`;
     const withoutBody = status === 204 || status === 304;

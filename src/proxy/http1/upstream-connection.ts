@@ -473,7 +473,7 @@ function headText(
   const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
   const te = acceptsTrailers === true ? "te: trailers\r\nconnection: te\r\n" : "";
   const expect = expectsContinue === true ? "expect: 100-continue\r\n" : "";
-  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${te}${expect}${id}\r\n`;
+  return `${method} ${path} HTTP/1.1${lines.text}\r\n${framing}${te}${expect}${id}\r\n`;
 }
 
 /**

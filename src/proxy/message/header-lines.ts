@@ -1,9 +1,11 @@
 /** Header lines: names and values in turn, to be sent. Pure. Validates each value before it is written. */
 import { CodedError } from "../../events/index.ts";
+import { HeaderNameCache } from "./header-name-cache.ts";
 import type { HeaderValueCheck } from "./header-values.ts";
 
 /** As HTTP/1.1 writes them, without the lines that frame the message, which its writer adds. */
 export type HeaderText = Readonly<{
+  /** Each line after a line end: it follows the first line of the message. */
   text: string;
   /** The value of `Content-Length`; undefined: no such line. */
   length: string | undefined;
@@ -40,32 +42,43 @@ export class HeaderLines {
 
 const bodyMayFollow = { endsStream: false };
 
+/** What a line is for its writer, and the text before its value. */
+type LineStart = Readonly<{ kind: "plain" | "date" | "connection" | "length" | "dropped"; text: string }>;
+const kinds: ReadonlyMap<string, LineStart["kind"]> = new Map([
+  ["date", "date"],
+  ["connection", "connection"],
+  ["content-length", "length"],
+  ["transfer-encoding", "dropped"],
+]);
+const lineStarts = new HeaderNameCache<LineStart>();
+
+function lineStartOf(name: string): LineStart {
+  const known = lineStarts.get(name);
+  if (known !== undefined) return known;
+  // A text of its own: a joined one would be copied piece by piece with each head.
+  const text = Buffer.from(`\r\n${name}: `, "latin1").toString("latin1");
+  const made = { kind: kinds.get(name.toLowerCase()) ?? "plain", text };
+  lineStarts.add(name, made);
+  return made;
+}
+
 function formatLines(list: readonly string[], writable: HeaderValueCheck): HeaderText {
   let text = "";
   let length: string | undefined;
   let hasDate = false;
   let closesConnection = false;
   for (let i = 0; i < list.length; i += 2) {
-    const name = list[i] ?? "";
+    const { kind, text: start } = lineStartOf(list[i] ?? "");
     const value = list[i + 1] ?? "";
-    switch (name.length) {
-      case 4:
-        if (name.toLowerCase() === "date") hasDate = true;
-        break;
-      case 10:
-        if (name.toLowerCase() !== "connection") break;
-        if (value === "close") closesConnection = true;
-        continue;
-      case 14:
-        if (name.toLowerCase() === "content-length") length = value;
-        break;
-      case 17:
-        if (name.toLowerCase() === "transfer-encoding") continue;
-        break;
-      default:
+    if (kind === "connection" || kind === "dropped") {
+      if (kind === "connection" && value === "close") closesConnection = true;
+      continue;
     }
-    if (!writable.isWritable(value)) throw new UnwritableHeaderError(name);
-    text += `${name}: ${value}\r\n`;
+    if (kind === "date") hasDate = true;
+    else if (kind === "length") length = value;
+    if (!writable.isWritable(value)) throw new UnwritableHeaderError(list[i] ?? "");
+    text += start;
+    text += value;
   }
   return { text, length, hasDate, closesConnection };
 }

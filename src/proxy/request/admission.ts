@@ -116,12 +116,14 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
       decisionRequest,
       permittedTo: permit.principal,
     };
+    const { graceMs, lifetimeMs } = limitsOf(plan);
     return exchanges.open({
       kind: kindOf(context.downstream),
       requestId: context.requestId,
       reads,
       until,
-      ...limitsOf(plan),
+      graceMs,
+      lifetimeMs,
       openedAt: context.asOf.monotonic,
       session: permit.principal?.session,
       redecide: () => current().reauthorize(open),
@@ -185,10 +187,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
   }
 
   function limitsOf({ route }: CompiledRoute): ExchangeLimits {
-    return {
-      graceMs: route.staleGraceMs,
-      lifetimeMs: shorter(route.maxStreamLifetimeMs, lifetimeMsMax),
-    };
+    return { graceMs: route.staleGraceMs, lifetimeMs: shorter(route.maxStreamLifetimeMs, lifetimeMsMax) };
   }
 
   return { isStale: ({ context, plan }) => authorizer.isStale(plan.route, context.asOf), admit, reauthorize };

@@ -376,12 +376,11 @@ export function decisionRecordOf(
     traceId: context.trace?.traceId ?? (request === null ? undefined : traceIdIn(request)),
     query: request === null ? undefined : rules.query(request.search),
     headers: request === null ? undefined : rules.headers(request.headers),
+    latencyMs: occasion === "request" ? roundedMs(deps.clock.monotonic() - context.startedAt) : undefined,
   };
-  if (occasion === "request" && trace === undefined && shadow === undefined)
-    return { ...record, latencyMs: roundedMs(deps.clock.monotonic() - context.startedAt) }; // of nearly all
+  if (occasion === "request" && trace === undefined && shadow === undefined) return record; // nearly all
   return {
     ...record,
-    ...(occasion === "request" ? { latencyMs: roundedMs(deps.clock.monotonic() - context.startedAt) } : {}),
     ...(cutMs === undefined ? {} : { cutMs }),
     ...(trace === undefined ? {} : { trace }),
     ...(shadow === undefined ? {} : { shadow }),
