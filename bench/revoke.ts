@@ -34,6 +34,8 @@ const { values } = parseArgs({
 });
 const revocations = Number(values.revocations);
 const nodes = Number(values.nodes);
+/** Revocations before the first that is measured. */
+const warmUps = 300;
 
 await using postgres = await startPostgres({ settings: { fsync: "on" } });
 await using nats = await startNats({ size: 1 });
@@ -74,9 +76,15 @@ const [enforced, enforcedWritten]: [number[], number[]] = [[], []];
 const operator = broker.databroker("operator");
 const authenticate = broker.databroker("authenticate");
 const sessions = Array.from({ length: revocations }, timedSessionId);
-// One event a batch, as most changes arrive: by then the nodes have often run what is measured, as has the floor.
+// One event a batch, as most changes arrive. V8 has then compiled what is measured, on both sides.
 for (const [n, id] of sessions.entries()) {
   await createSession(authenticate, id, n);
+  connection.publish("floor", `warm-${n}`);
+}
+for (let n = 0; n < warmUps; n++) {
+  const id = timedSessionId();
+  await createSession(authenticate, id, n);
+  await revokeSession(operator, id);
   connection.publish("floor", `warm-${n}`);
 }
 await sleep(1_000); // every node has them

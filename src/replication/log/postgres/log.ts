@@ -251,8 +251,10 @@ class PostgresLog implements EventLog {
           this.#opening = undefined;
         }
       });
-      if (opened.type === "opened")
+      if (opened.type === "opened") {
         this.#clean = { epoch: opened.epoch, incarnation: request.incarnation, link: opened.head };
+        this.heardOf(opened.epoch);
+      }
       return opened;
     } catch (cause) {
       if (cause instanceof MalformedBatchError) throw cause;
