@@ -22,9 +22,8 @@ const text = readMapped(filename);
 const { arch, versions } = process;
 export const codeFile = filename.replace(/cjs$/, `${crc32(text).toString(16)}-${versions.v8}-${arch}.code`);
 const cachedData = codeOfStart();
-// The build writes ASCII, a function expression (scripts/build.ts). As Latin-1 a text takes one byte a character, and a
-// large one stays outside V8's heap, where V8 compiles it without a copy.
-export const script = new Script(text.latin1Slice(), {
+// The build writes ASCII, a function expression (scripts/build.ts).
+export const script = new Script(latin1Of(text), {
   filename,
   ...(cachedData && { cachedData }),
   importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
@@ -33,6 +32,18 @@ export const script = new Script(text.latin1Slice(), {
 setFlagsFromString("--semi-space-growth-factor=16"); // until src/cli/process/gc/heap-tuning.ts
 const main = { exports: {} };
 script.runInThisContext()(require, main, main.exports, import.meta.url);
+
+/**
+ * As Latin-1 a text takes one byte a character. Node keeps one of more than a megabyte outside V8's heap, where compiling
+ * it makes a start a tenth longer, so it is made of pieces.
+ */
+function latin1Of(bytes) {
+  const pieceBytes = 1_000_000;
+  let whole = "";
+  for (let at = 0; at < bytes.length; at += pieceBytes)
+    whole += bytes.latin1Slice(at, Math.min(at + pieceBytes, bytes.length));
+  return whole;
+}
 
 function codeOfStart() {
   try {
