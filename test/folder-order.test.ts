@@ -12,7 +12,7 @@ import { test } from "node:test";
 import { assertRatchet, type Finding, numberedLines } from "./support/ratchet.ts";
 
 const orders: Readonly<Record<string, string>> = {
-  "src/events": "access root codec session-index projection snapshot",
+  "src/events": "access entities root codec session-index projection snapshot",
   "src/config": "values schema source resolve root",
   "src/replication": "runtime log lease wire fanout snapshot node root",
   "src/broker": "core commands state snapshots leader api peers region root",

@@ -20,6 +20,27 @@ import type {
   TighteningReasserted,
   UpgradeFinalized,
 } from "./cluster-events.ts";
+import type { CredentialEvent } from "./entities/credential-events.ts";
+import type {
+  DirectorySyncCompleted,
+  DirectorySyncStarted,
+  GroupMembersChanged,
+  GroupRemoved,
+  GroupUpserted,
+  MembershipsExpired,
+  UserGroupsReplaced,
+} from "./entities/group-events.ts";
+import type {
+  Sealed,
+  SignalReceived,
+  SuspensionExpired,
+  UserErased,
+  UserRefreshRequested,
+  UserRestored,
+  UserSessionsRevoked,
+  UserSuspended,
+  UserUpserted,
+} from "./entities/user-events.ts";
 import { type Format, withFieldsAt, withMoreFields } from "./event-format.ts";
 import type {
   CommandId,
@@ -36,8 +57,7 @@ import type {
   UserId,
 } from "./ids.ts";
 import type { HeldChangeEnded, HeldChangeNarrowed, MassChangeHeld, MassChangesAllowed } from "./mass-change.ts";
-import type { LaterSessionEvent, RevocationReason } from "./session-events.ts";
-import type { SignalAction, SignalOutcome } from "./signal-records.ts";
+import type { LaterSessionEvent } from "./session-events.ts";
 import {
   accessRequestStream,
   activityStream,
@@ -55,18 +75,12 @@ import {
   userStream,
 } from "./streams.ts";
 
-/** Encrypted personal data, as `seal` writes it: key id, nonce, AES-256-GCM ciphertext and tag. */
-export type Sealed = Uint8Array;
-
 /**
  * - `tightens`: a final fact about a credential or person. A node that cannot read it denies the stream's subject.
  * - `neutral`: changes no decision. A node that cannot read it skips it.
  * - `either`: anything else. A node that cannot read it is no longer fresh.
  */
 export type Effect = "tightens" | "neutral" | "either";
-
-/** The source of a membership. `idp` is used only with `groups_from_claim`, `request` only with `requestId`. */
-export type MembershipSource = "directory" | "scim" | "operator" | "idp" | "request";
 
 // --- sessions
 export type SessionCreated = Fact<
@@ -88,118 +102,6 @@ export type SessionCreated = Fact<
 export type SessionRefreshed = Fact<
   "SessionRefreshed",
   { sessionId: SessionId; userId: UserId; profile: Sealed; refreshedAt: UnixMs }
->;
-
-// --- users
-export type UserUpserted = Fact<"UserUpserted", { userId: UserId; profile: Sealed }>;
-/** Revokes every session of the user that was created at or below `upTo`; null: below this event's own position. */
-export type UserSessionsRevoked = Fact<
-  "UserSessionsRevoked",
-  { userId: UserId; upTo: Position | null; reason: RevocationReason }
->;
-/**
- * Also revokes the existing sessions. A later restore readmits the person but not those sessions.
- * `until` absent: the suspension has no end. A later event never brings the end of a suspension forward.
- */
-export type UserSuspended = Fact<"UserSuspended", { userId: UserId; reason: string; until?: UnixMs }>;
-/** The sweep: a suspension has reached its end. `at`: the leader's time. It ends none whose end is later. */
-export type SuspensionExpired = Fact<"SuspensionExpired", { userId: UserId; at: UnixMs }>;
-/** An operator wants the leader to ask the identity provider about the person now. It changes no state. */
-export type UserRefreshRequested = Fact<"UserRefreshRequested", { userId: UserId; requestedAt: UnixMs }>;
-export type UserRestored = Fact<"UserRestored", { userId: UserId }>;
-/** The same transaction destroys the person's key. */
-export type UserErased = Fact<"UserErased", { userId: UserId }>;
-/**
- * A transmitter of Shared Signals has said something about a subject. What follows from it is in events of its own, of
- * the same command.
- */
-export type SignalReceived = Fact<
-  "SignalReceived",
-  {
-    /** The record of the subject (signal-records.ts). */
-    userId: UserId;
-    /** A name in `signal_transmitters`. */
-    transmitter: string;
-    /** The name of the event, or its URI. */
-    event: string;
-    action: SignalAction;
-    outcome: SignalOutcome;
-    /** By the clock of the transmitter. */
-    issuedAt: UnixMs;
-    occurredAt: UnixMs;
-  }
->;
-
-// --- groups
-/** The SCIM group behind a group: its client, and what the client says of it besides its members. */
-export type ScimGroup = Readonly<{
-  client: string;
-  /** The id of the SCIM resource, random. */
-  id: string;
-  externalId: string | null;
-  /** 1, 2, 3 …: the resource's ETag. */
-  version: number;
-  createdAt: UnixMs;
-  changedAt: UnixMs;
-}>;
-/** `scim` absent: no SCIM client owns the group. */
-export type GroupUpserted = Fact<"GroupUpserted", { groupId: GroupId; name: string; scim?: ScimGroup }>;
-/**
- * A removal by an operator excludes the person, whatever other sources say, until an operator adds them again.
- * A removal by any other source only withdraws that source's own claim.
- *
- * `until`: the end of what this source claims for the added people; absent: none. Only an operator and an approved
- * request set it. `requestId`: the approved access request, with the source `request` alone.
- */
-export type GroupMembersChanged = Fact<
-  "GroupMembersChanged",
-  {
-    groupId: GroupId;
-    source: MembershipSource;
-    added: readonly UserId[];
-    removed: readonly UserId[];
-    until?: UnixMs;
-    reason?: string;
-    requestId?: CommandId;
-  }
->;
-/**
- * The sweep: time-boxed memberships of a group have reached their ends. `at`: the leader's time. It ends none whose end
- * is later. Nodes have enforced the ends before, by their own clocks.
- */
-export type MembershipsExpired = Fact<
-  "MembershipsExpired",
-  { groupId: GroupId; userIds: readonly UserId[]; at: UnixMs }
->;
-/**
- * The complete groups of one user according to one source. Replaces everything this source said before.
- * Recorded at sign-in and refresh where `groups_from_claim` is set.
- */
-export type UserGroupsReplaced = Fact<
-  "UserGroupsReplaced",
-  { userId: UserId; source: MembershipSource; groupIds: readonly GroupId[] }
->;
-export type GroupRemoved = Fact<"GroupRemoved", { groupId: GroupId }>;
-export type DirectorySyncStarted = Fact<"DirectorySyncStarted", { directory: string; syncId: string }>;
-export type DirectorySyncCompleted = Fact<
-  "DirectorySyncCompleted",
-  { directory: string; syncId: string; complete: boolean }
->;
-
-// --- devices and service accounts
-export type DeviceEnrolled = Fact<
-  "DeviceEnrolled",
-  { deviceId: DeviceId; userId: UserId; typeId: string; enrolledAt: UnixMs }
->;
-export type DeviceApproved = Fact<"DeviceApproved", { deviceId: DeviceId; userId: UserId; approvedBy: UserId }>;
-export type DeviceRemoved = Fact<"DeviceRemoved", { deviceId: DeviceId; userId: UserId }>;
-export type ServiceAccountCreated = Fact<
-  "ServiceAccountCreated",
-  { serviceAccountId: ServiceAccountId; userId: UserId; expiresAt: UnixMs | null; description: string }
->;
-export type ServiceAccountRevoked = Fact<
-  "ServiceAccountRevoked",
-  { serviceAccountId: ServiceAccountId; userId: UserId; reason: RevocationReason }
 >;
 
 export type SessionEvent = SessionCreated | SessionRefreshed | LaterSessionEvent;
@@ -225,12 +127,6 @@ export type GroupEvent =
   | AccessRequestEvent
   | DirectorySyncStarted
   | DirectorySyncCompleted;
-export type CredentialEvent =
-  | DeviceEnrolled
-  | DeviceApproved
-  | DeviceRemoved
-  | ServiceAccountCreated
-  | ServiceAccountRevoked;
 export type ClusterEvent =
   | ConfigurationActivated
   | EpochOpened

@@ -7,10 +7,11 @@
  */
 
 import type { AccessRequestCommand } from "./access/access-request.ts";
-import type { MembershipSource, Recorded, ScimGroup } from "./catalog.ts";
+import type { Recorded } from "./catalog.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { endedSessionHash } from "./derived-ids.ts";
 import type { DirectoryMode, DirectoryPersonAnswer, DirectoryRunSummary } from "./directory-state.ts";
+import type { MembershipSource, ScimGroup } from "./entities/group-events.ts";
 import type {
   CommandId,
   ConfigHash,

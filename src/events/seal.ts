@@ -9,8 +9,8 @@
  */
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import type { Sealed } from "./catalog.ts";
 import { CodedError } from "./coded-error.ts";
+import type { Sealed } from "./entities/user-events.ts";
 import type { CommandId, UserId } from "./ids.ts";
 import { decode, encode } from "./messagepack.ts";
 

@@ -13,8 +13,9 @@ import {
   endedRequestsMax,
   isOpenRequest,
 } from "../access/access-request.ts";
-import type { Recorded, Sealed } from "../catalog.ts";
+import type { Recorded } from "../catalog.ts";
 import { copyString } from "../codec/copy-string.ts";
+import type { Sealed } from "../entities/user-events.ts";
 import { type CommandId, type GroupId, type UnixMs, type UserId, unreachable } from "../ids.ts";
 import { EndIndex } from "./end-index.ts";
 

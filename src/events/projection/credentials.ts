@@ -1,5 +1,5 @@
 /** Credentials: the devices and service accounts of a projection. Pure. */
-import type { CredentialEvent } from "../catalog.ts";
+import type { CredentialEvent } from "../entities/credential-events.ts";
 import { type DeviceId, type ServiceAccountId, type UserId, unreachable } from "../ids.ts";
 import { deviceStream, type Stream, serviceAccountStream, userStream } from "../streams.ts";
 import type { CapturedEntity, EntityKind } from "./capture.ts";

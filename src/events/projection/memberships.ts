@@ -8,8 +8,8 @@
  * - Ends are in a table of their own, so only time-boxed memberships cost bytes for them.
  */
 
-import type { MembershipSource } from "../catalog.ts";
 import { copyString } from "../codec/copy-string.ts";
+import type { MembershipSource } from "../entities/group-events.ts";
 import type { GroupId, UnixMs, UserId } from "../ids.ts";
 import { GenerationalCache } from "../session-index/generational-cache.ts";
 import { EndIndex } from "./end-index.ts";

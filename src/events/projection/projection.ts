@@ -10,9 +10,9 @@
  *   A guess is never saved, and a newer build folds these events again.
  */
 
-import type { CardeaEvent, GroupMembersChanged, MembershipSource, Recorded, UserRefreshRequested } from "../catalog.ts";
-import type { AuditSegmentSealed } from "../cluster-events.ts";
+import type { CardeaEvent, Recorded } from "../catalog.ts";
 import { linkOf } from "../codec/codec.ts";
+import type { GroupMembersChanged, MembershipSource } from "../entities/group-events.ts";
 import { firstLevel } from "../formats.ts";
 import {
   type DeviceId,
@@ -26,7 +26,6 @@ import {
 } from "../ids.ts";
 import { genesis, type Link } from "../link.ts";
 import { massChangeFrom, sourceOf } from "../mass-change.ts";
-import type { SessionsSeen } from "../session-events.ts";
 import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import { groupStream, parseStream, type Stream, sessionStream, userStream } from "../streams.ts";
@@ -66,8 +65,8 @@ import {
   unknownSessionExpiry,
 } from "./state.ts";
 
-type EventPosition = Pick<Recorded, "position" | "recordedAt">;
 type EventOrigin = Pick<Recorded, "position" | "recordedAt" | "actor">;
+type BesideEvent = Extract<CardeaEvent, { type: "SessionsSeen" | "UserRefreshRequested" | "AuditSegmentSealed" }>;
 /** The level's form in the digest. The first level has none, so that the digest of an empty projection is 0. */
 const levelForm = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
 
@@ -429,10 +428,7 @@ export class Projection {
   }
 
   /** What no permit depends on: none of it turns one into a denial. */
-  #foldBeside(
-    event: SessionsSeen | UserRefreshRequested | AuditSegmentSealed | Parameters<MassChanges["evolve"]>[0],
-    at: EventOrigin,
-  ): void {
+  #foldBeside(event: BesideEvent | Parameters<MassChanges["evolve"]>[0], at: EventOrigin): void {
     if (event.type === "SessionsSeen") this.#uses.evolve(event);
     else if (event.type === "AuditSegmentSealed") this.#auditSeals.evolve(event);
     else if (event.type === "UserRefreshRequested") this.#refreshRequests.add(event, at.position);
@@ -444,7 +440,7 @@ export class Projection {
     if (source !== null) this.#massChanges.recordLosses(source, lossesOf(this, event, at.recordedAt), at);
   }
 
-  #raiseLevel(level: number, { recordedAt }: EventPosition): void {
+  #raiseLevel(level: number, { recordedAt }: EventOrigin): void {
     if (level <= this.#level) return;
     this.#digest.replace("level", levelForm(this.#level), levelForm(level));
     this.#level = level;
@@ -466,7 +462,7 @@ export class Projection {
   }
 
   /** Denies a stream's subject for good, whatever the event was called. */
-  #deny(stream: Stream, { position, recordedAt }: EventPosition): readonly Stream[] {
+  #deny(stream: Stream, { position, recordedAt }: EventOrigin): readonly Stream[] {
     const { kind, id } = parseStream(stream);
     if (kind === "session") {
       const before = this.#sessions.get(id);

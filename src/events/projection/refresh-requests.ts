@@ -4,7 +4,8 @@
  * - They are part of no decision, digest or snapshot. A lost one only waits for the regular refresh.
  * - Bounded: the oldest request is dropped.
  */
-import type { UserRefreshRequested } from "../catalog.ts";
+
+import type { UserRefreshRequested } from "../entities/user-events.ts";
 import type { Position, UnixMs, UserId } from "../ids.ts";
 
 export type RefreshRequest = Readonly<{ userId: UserId; requestedAt: UnixMs; position: Position }>;

@@ -3,22 +3,18 @@
  * event in. Pure: the same events give the same state on every node. Expiry is decided when read, from a `now`.
  */
 
+import type { SessionCreated, SessionRefreshed } from "../catalog.ts";
+import type { DeviceApproved, DeviceEnrolled } from "../entities/credential-events.ts";
+import type { GroupMembersChanged, MembershipSource, ScimGroup } from "../entities/group-events.ts";
 import type {
-  DeviceApproved,
-  DeviceEnrolled,
-  GroupMembersChanged,
-  MembershipSource,
-  ScimGroup,
   Sealed,
-  SessionCreated,
-  SessionRefreshed,
   SuspensionExpired,
   UserErased,
   UserRestored,
   UserSessionsRevoked,
   UserSuspended,
   UserUpserted,
-} from "../catalog.ts";
+} from "../entities/user-events.ts";
 import { unknownExpireFrom } from "../formats.ts";
 import {
   type CommandId,

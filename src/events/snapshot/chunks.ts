@@ -7,7 +7,7 @@
  * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
 
-import type { ScimGroup } from "../catalog.ts";
+import type { ScimGroup } from "../entities/group-events.ts";
 import type { GroupId, UserId } from "../ids.ts";
 import { encode } from "../messagepack.ts";
 import type { CapturedEntity, ProjectionCapture } from "../projection/capture.ts";

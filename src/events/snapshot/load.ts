@@ -7,7 +7,7 @@
  */
 
 import type { AccessRequest } from "../access/access-request.ts";
-import type { ScimGroup } from "../catalog.ts";
+import type { ScimGroup } from "../entities/group-events.ts";
 import type { CommandId, DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { decode } from "../messagepack.ts";
