@@ -91,7 +91,7 @@ export type RecorderOptions = Readonly<{
     recentPagesMax?: number;
     sinks: readonly AuditSink[];
     /** Absent: the roots of the records are not sealed into the log. */
-    seal?: Readonly<{ port: SealPort; everyMs: number; longRecords?: number }>;
+    seal?: Readonly<{ port: SealPort; everyMs: number; longRecords?: number; stepRecords?: number }>;
   }> | null;
   /** Gets every record soon after its decision, stored or not. */
   tap?: (batch: AuditBatch) => void;

@@ -67,8 +67,10 @@ const retryMsMax = 5_000;
 const retryAfterMsMax = 300_000;
 /** The position is stored at most this often, also when nothing more waits, but at once when the process ends. */
 const storeEveryMs = 500;
-/** Of a sink with a `sync`, which takes most of the time; or when it has written so much. */
-const [syncEveryMs, syncEveryBytes] = [1_000, 32 * 1_024 * 1_024];
+/** Of a sink with a `sync`. */
+const storeSyncedEveryMs = 1_000;
+/** Such a sink is also synced when it has written so much: a longer sync would take the processor from requests. */
+const syncEveryBytes = 4 * 1_024 * 1_024;
 /** A batch of this size is followed by the next without a pause. */
 const fullBatchBytes = 256 * 1_024;
 /** A sink with a `sync` that falls behind gets longer and longer batches, up to this length. */
@@ -195,6 +197,7 @@ export class SinkDelivery {
       if (this.#sink.batching === undefined && this.#begun === null && batch.bytes.length >= fullBatchBytes)
         ahead = this.#beginRead({ ahead: true }); // while the sink works
       await this.#deliver(batch);
+      if (this.#unsyncedBytes >= syncEveryBytes && !this.#mustRewind) await this.#sync();
       await this.#store({ now: false });
       if (batch.bytes.length < fullBatchBytes) await sleep(gatherMs, this.#stop.signal).catch(() => undefined);
     }
@@ -215,7 +218,7 @@ export class SinkDelivery {
   }
 
   get #storeEveryMs(): number {
-    return this.#sink.sync === undefined ? storeEveryMs : syncEveryMs;
+    return this.#sink.sync === undefined ? storeEveryMs : storeSyncedEveryMs;
   }
 
   get #isStored(): boolean {
@@ -383,10 +386,10 @@ export class SinkDelivery {
 
   async #store({ now }: Readonly<{ now: boolean }>): Promise<void> {
     const { disk, monotonicMs, onStored, onFailure } = this.#options;
-    const isDue = monotonicMs() - this.#storedAt >= this.#storeEveryMs || this.#unsyncedBytes >= syncEveryBytes;
+    const isDue = monotonicMs() - this.#storedAt >= this.#storeEveryMs;
     if (this.#isStored || this.#mustRewind || !(now || isDue)) return;
     this.#storedAt = monotonicMs();
-    if (!(await this.#sync())) return;
+    if (this.#synced.position !== this.#delivered && !(await this.#sync())) return;
     const position = this.#delivered;
     const begun = this.#begun;
     const state = JSON.stringify({ version: 1, sink: this.#sink.name, ...position, begun });

@@ -50,7 +50,7 @@ export class BootTree {
   #lostMore = false;
   /** Of the whole boot. */
   #unhashed: SealedRange[] = [];
-  #marks = new MarkBlocks();
+  #marks = new MarkBlocks(this.#tree, 0);
   #code = new LeafCode();
   /** The beginning of the newest leaf. */
   readonly #mark = Buffer.alloc(markBytes);
@@ -183,14 +183,18 @@ export class BootTree {
     tree.#lost = [...form.lost];
     tree.#lostMore = form.lostMore;
     tree.#unhashed = [...(form.unhashed ?? [])];
-    tree.#marks = MarkBlocks.from(form.marks);
+    tree.#marks = MarkBlocks.from(form.marks, { tree: tree.#tree, start: tree.made.size });
     tree.#code = LeafCode.from(form.code);
     return tree;
   }
 
   #addLost(count: number): void {
-    this.#tree.appendRun(lostLeaf, count);
-    this.#marks.appendRun(lostLeaf, count);
+    for (let left = count; left > 0; ) {
+      const taken = Math.min(left, this.#marks.room);
+      this.#tree.appendRun(lostLeaf, taken);
+      this.#marks.appendRun(lostLeaf, taken);
+      left -= taken;
+    }
     this.#code.append(lostLeaf, count);
     if (this.expected !== null) this.#reach();
   }
@@ -207,7 +211,7 @@ export class BootTree {
     this.made = made;
     this.#lost = [];
     this.#lostMore = false;
-    this.#marks = new MarkBlocks();
+    this.#marks = new MarkBlocks(this.#tree, made.size);
     this.#code = new LeafCode();
   }
 }

@@ -68,6 +68,8 @@ export type SealerOptions = Readonly<{
   everyMs: number;
   /** A segment of more records is sealed although earlier seals still wait for the log (leaf-code.ts). */
   longRecords?: number;
+  /** A seal of many records ends at a multiple of this number, so that its marks are nodes of the tree. */
+  stepRecords?: number;
   nowMs: () => number;
   monotonicMs: () => number;
   sleep: Sleep;
@@ -86,7 +88,10 @@ const gatherMs = 50;
 /** A batch of this size is followed by the next without a pause. */
 const fullBatchBytes = 256 * 1_024;
 /** So many lines are hashed without a pause: about a millisecond. */
-const sliceLines = 128;
+const sliceLines = 256;
+const stepRecordsDefault = 4_096;
+/** A seal of fewer steps ends anywhere, as does one that has been due for so long. */
+const [stepsLeast, stepMsMax] = [8, 2_000];
 /**
  * With so many seals of at most 10 KB that wait for the log, reading waits, too, and then the spool fills. Each boot
  * leaves one while the log accepts none, such as before an upgrade is finalized.
@@ -106,6 +111,8 @@ export class AuditSealer {
   /** Envelopes, oldest first. */
   readonly #pending: Uint8Array[];
   readonly #schedule: SealSchedule;
+  /** Since when a seal has been due; null: none is. */
+  #dueAt: number | null = null;
   #sending: Promise<void> | null = null;
   #retryAt = Number.NEGATIVE_INFINITY;
   #retryMs = retryMsFirst;
@@ -181,7 +188,7 @@ export class AuditSealer {
       if (batch === undefined)
         this.#position = this.#cursor.position; // past frames without records
       else await this.#hash(batch);
-      if (this.#isDue()) await this.#make({ final: false });
+      if (this.#isDueHere()) await this.#make({ final: false });
       else if (this.#hasNews() && this.#options.monotonicMs() - this.#storedAt >= storeEveryMs) await this.#store();
       this.#send();
       this.#failing = false;
@@ -208,7 +215,7 @@ export class AuditSealer {
     this.#position = batch.after;
   }
 
-  async #hashLines(tree: BootTree, { bytes, runs }: CursorBatch): Promise<void> {
+  async #hashLines(tree: BootTree, { boot, bytes, runs }: CursorBatch): Promise<void> {
     for (let from = 0, line = 0; from < bytes.length; line++) {
       const length = runs === undefined ? 0 : lengthByRuns(runs, line);
       const end = length === 0 ? bytes.indexOf(0x0a, from) + 1 : from + length;
@@ -217,6 +224,11 @@ export class AuditSealer {
       if (leaf === "not-a-record") tree.appendLost(tree.size + 1);
       else tree.appendText(leaf);
       from = end;
+      const isStep = tree.size % this.#stepRecords === 0 && this.#isLarge(tree);
+      if (isStep && this.#position.boot === boot && this.#isDue()) {
+        this.#position = { ...this.#position, next: tree.size + 1 }; // within the batch
+        await this.#make({ final: false });
+      }
       if (line % sliceLines === sliceLines - 1) await this.#options.sleep(0);
     }
   }
@@ -252,6 +264,23 @@ export class AuditSealer {
     return (this.#pending.length === 0 || isLong) && this.#schedule.isDue(monotonicMs(), unsealed);
   }
 
+  get #stepRecords(): number {
+    return this.#options.stepRecords ?? stepRecordsDefault;
+  }
+
+  /** Whether a seal should end at a multiple of the step. */
+  #isLarge(tree: BootTree): boolean {
+    return tree.unsealed >= stepsLeast * this.#stepRecords;
+  }
+
+  /** Whether a seal is due and need not wait for a multiple of the step. */
+  #isDueHere(): boolean {
+    const at = this.#options.monotonicMs();
+    this.#dueAt = this.#isDue() ? (this.#dueAt ?? at) : null;
+    if (this.#dueAt === null || this.#tree === null) return false;
+    return !this.#isLarge(this.#tree) || this.#tree.size % this.#stepRecords === 0 || at - this.#dueAt >= stepMsMax;
+  }
+
   /** The seal is stored before it can be sent. */
   async #make({ final }: Readonly<{ final: boolean }>): Promise<void> {
     const { node, port, nowMs, monotonicMs } = this.#options;
@@ -259,6 +288,7 @@ export class AuditSealer {
     const seal = this.#tree.seal(node, { atMs: nowMs(), final, coded: port.isCoded() });
     this.#pending.push(port.sign(encodeAuditSeal(seal)));
     this.#schedule.made(monotonicMs());
+    this.#dueAt = null;
     await this.#store();
   }
 

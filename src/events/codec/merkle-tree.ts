@@ -119,6 +119,18 @@ export class MerkleTree {
     }
   }
 
+  /** The root of the subtree of this level that the newest leaf has completed. Its size is a multiple of `2^level`. */
+  completedRoot(level: number): HashText {
+    const isPeak = Math.floor(this.#size / 2 ** level) % 2 === 1;
+    const from = isPeak ? 1 : 1 + treeHashBytes; // else it was the right sibling
+    return this.#nodeAt(level).toString("latin1", from, from + treeHashBytes);
+  }
+
+  /** The peaks of the leaves behind the newest subtree of this level, largest first. */
+  peaksBelow(level: number): readonly Buffer[] {
+    return this.peaks.slice(peakCount(Math.floor(this.#size / 2 ** level)));
+  }
+
   /** Begins a tree without leaves, in the same memory. */
   clear(): void {
     this.#size = 0;

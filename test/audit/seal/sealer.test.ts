@@ -6,6 +6,7 @@ import { randomFrom } from "../../../chaos/random.ts";
 import { eraseLine, recordLeafOf } from "../../../src/audit/index.ts";
 import { RecordCheck } from "../../../src/audit/proof/index.ts";
 import { lostLeaf } from "../../../src/audit/seal/index.ts";
+import { parseSealerState } from "../../../src/audit/seal/sealer-state.ts";
 import { parseSegmentName } from "../../../src/audit/spool/segment.ts";
 import { auditSealCodesFrom, auditSealsFrom, decodeEvent, MerkleTree } from "../../../src/events/index.ts";
 import { type AuditSeal, checkAuditSeal, encodeAuditSeal, readAuditSeal } from "../../../src/replication/wire/index.ts";
@@ -265,6 +266,63 @@ test("a boot whose first records had left the spool before there were seals has 
   assert.deepEqual(sealsIn(log).at(-1)?.root, rootOf(two.sink.lines, second.boot));
   assert.deepEqual(two.recorder.failures, []);
 });
+
+for (const what of ["nothing", "a failed write", "a crash"] as const) {
+  test(`a seal of many records ends at a step within a batch, and ${what} there hashes none twice`, async () => {
+    const log = new SealLog();
+    const disk = new ModelDisk();
+    const [first, second] = [signerOfNode(), signerOfNode()];
+    const stepped = (signer: TestSigner) => ({
+      boot: signer.boot,
+      seal: { port: log.port(signer), everyMs: 1, longRecords: 64, stepRecords: 8 },
+    });
+    const sink = lineSink();
+    const one = await startSpool(disk, [sink], stepped(first));
+    let replaced = 0;
+    const crashed: ModelDisk[] = [];
+    disk.before = (operation, name) => {
+      if (operation !== "replace" || name !== "seals.json" || ++replaced === 1) return;
+      if (what === "a failed write" && replaced < 5) throw new Error("no space left on device");
+      if (what !== "a crash" || crashed.length > 0) return;
+      crashed.push(disk.afterKill(randomFrom(7))); // with the state before this one
+      log.killed.add(first.boot);
+      one.kill();
+    };
+    for (let n = 0; n < 1_500; n++) one.record(decision(`/${n}`, { boot: one.boot }));
+    const lines = sink.lines;
+    const [left] = what === "a crash" ? [await waitFor("the crash", () => crashed[0])] : [];
+    if (left !== undefined) {
+      const state = parseSealerState(await left.readSmall("seals.json"));
+      assert.ok(state?.tree != null && state.tree.size % 8 === 0 && state.tree.size < 800, "within the first batch");
+      const later = lineSink();
+      const two = await startSpool(left, [later], stepped(second));
+      two.record(decision("/again", { boot: two.boot }));
+      await waitFor("the records of both boots", () => later.lines.length > 0 && two.stats().seal?.unsealed === 0);
+      await two.close(5_000);
+      assert.deepEqual(two.failures, []);
+      lines.push(...later.lines);
+    } else {
+      const isSealed = (): boolean => one.stats().seal?.unsealed === 0 && one.stats().seal?.pending === 0;
+      await waitFor("the records to be sealed", () => lines.length === 1_500 && isSealed());
+      await one.close(5_000);
+      assert.ok(
+        sealsIn(log).some(({ size }) => size < 800 && size % 8 === 0),
+        "a seal ends within the first batch",
+      );
+    }
+    const newest = sealsIn(log).findLast(({ boot }) => boot === first.boot);
+    assert.ok(newest !== undefined && (left !== undefined || newest.size === 1_500));
+    assert.deepEqual(
+      newest.root,
+      rootOf(
+        lines.filter((line) => numberOf(line) <= newest.size),
+        first.boot,
+      ),
+    );
+  });
+}
+
+const numberOf = (line: string): number => (JSON.parse(line) as { seq: number }).seq;
 
 describe("a spool that was restored from an older copy", () => {
   test("changes nothing in the log; it is reported, and the new boot is sealed", async () => {
