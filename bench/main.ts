@@ -27,6 +27,7 @@ const all = [
   "audit",
   "audit-postgres",
   "audit-seal",
+  "audit-steady",
   "follower",
   "append",
   "append-sign-ins",

@@ -2,8 +2,8 @@
  * Mark blocks: the roots of equal blocks of leaves since the last seal, at most `marksMax` of them. Pure.
  *
  * - A block is a tree of its own. When there are too many blocks, each two become one of twice the size.
- * - Where the segment begins at a multiple of the length of a block, its blocks are subtrees of the tree of the boot, and
- *   no node is hashed twice.
+ * - Where the segment begins at a multiple of the length of a block, its blocks are subtrees of the tree of the boot,
+ *   and no node is hashed twice.
  */
 import { type HashText, MerkleTree, nodeHashText, rootOfPeaks } from "../../events/index.ts";
 import { type AuditSeal, markBytes, marksMax } from "../../replication/wire/index.ts";
