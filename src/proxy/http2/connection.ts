@@ -87,6 +87,8 @@ export class Http2Connection implements FlushTask {
   #over: Http2Downstream[] = [];
   /** For each write that the kernel has not taken: the streams whose responses it completes. */
   #ending: (readonly Http2Downstream[])[] = [];
+  /** Streams in there: no more are written than may be open, however small their responses are. */
+  #endingStreams = 0;
   /** Requests whose end was not reported. */
   #openRequests = 0;
   #isScheduled = false;
@@ -334,6 +336,7 @@ export class Http2Connection implements FlushTask {
     if (bytes > 0) {
       this.#unsentBytes += bytes;
       this.#ending.push(ended);
+      this.#endingStreams += ended.length;
       batch.send(this.socket, () => this.#onSent(bytes));
     } else this.#over.push(...ended); // nothing is left to write of them
     for (const stream of written) stream.onWritten();
@@ -348,7 +351,8 @@ export class Http2Connection implements FlushTask {
     for (const stream of written) {
       stream.isListed = false;
       if (stream.closed) continue;
-      const hasTurn = this.#unsentBytes + batch.bytes < unsentBytesMax;
+      const hasTurn =
+        this.#unsentBytes + batch.bytes < unsentBytesMax && this.#endingStreams + ended.length < streamsMax;
       if (hasTurn) stream.writeTo(batch, flush);
       if (stream.output.isSendable) {
         stream.isListed = true;
@@ -367,7 +371,9 @@ export class Http2Connection implements FlushTask {
   #onSent(bytes: number): void {
     this.#unsentBytes -= bytes;
     if (this.socket.destroyed) return; // a destroyed socket also calls back for what never left; `close` follows
-    for (const stream of this.#ending.shift() ?? []) stream.close();
+    const ended = this.#ending.shift() ?? [];
+    this.#endingStreams -= ended.length;
+    for (const stream of ended) stream.close();
     if (this.#listed.length > 0 || this.#control !== "") this.runFlush(new Flush());
     else this.#finishIfIdle();
   }

@@ -1,6 +1,6 @@
 /** What a caller that reads nothing can make its HTTP/2 connection keep. */
 import assert from "node:assert/strict";
-import { connect } from "node:net";
+import { connect, Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { queryObjects } from "node:v8";
@@ -29,6 +29,14 @@ after(async () => {
   await rig.close();
   await upstream.close();
 });
+
+/** The proxy's end of a connection, which is in this process. */
+function otherEnd({ localPort }: Socket): Socket {
+  const handles = (process as unknown as { _getActiveHandles(): unknown[] })._getActiveHandles();
+  const found = handles.find((each) => each instanceof Socket && each.remotePort === localPort);
+  assert.ok(found instanceof Socket);
+  return found;
+}
 
 function get(stream: number, path: string): Buffer {
   const pseudo = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", path];
@@ -62,4 +70,34 @@ test("requests that are reset while nothing can be written are forgotten", async
   const kept = queryObjects(Http2Downstream, { format: "count" });
   client.socket.destroy();
   assert.ok(kept < 140, `${kept} streams are kept`);
+});
+
+test("responses that are complete and not taken keep no more requests than streams may be open", async () => {
+  const client = new RawHttp2(connect(rig.port, "127.0.0.1"), [initialWindow(0)]);
+  client.send(windowUpdate(0, 0x7000_0000), get(1, "/big"));
+  await waitFor("the head of the response", () => client.stream(1).status === 200);
+  client.socket.pause();
+  const proxy = otherEnd(client.socket);
+  for (let steps = 0; proxy.writableLength === 0 && steps < 900; steps++) {
+    const { bytesWritten } = proxy;
+    client.send(windowUpdate(1, 8_192));
+    await waitFor("the window to be used", () => proxy.bytesWritten - bytesWritten >= 8_192, { everyMs: 1 });
+  }
+  assert.ok(proxy.writableLength > 0);
+  assert.ok(proxy.writableLength < 40_000, `${proxy.writableLength} wait`);
+  let id = 3;
+  const ask = (requests: number): void => {
+    for (let i = 0; i < requests; i++, id += 2) client.send(get(id, "/small"), windowUpdate(id, 100));
+  };
+  for (let round = 0; round < 12; round++) {
+    const seen = upstream.seen.length;
+    ask(20);
+    await waitFor("the requests to arrive", () => upstream.seen.length === seen + 20);
+    await rig.request({}); // the responses have arrived, too
+  }
+  ask(60);
+  for (let i = 0; i < 3; i++) await rig.request({});
+  const kept = queryObjects(Http2Downstream, { format: "count" });
+  client.socket.destroy();
+  assert.ok(kept > 100 && kept < 270, `${kept} streams are kept`);
 });
