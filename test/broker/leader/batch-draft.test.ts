@@ -4,8 +4,17 @@ import { test } from "node:test";
 import { accessOf } from "../../../src/broker/commands/catalog.ts";
 import type { QueuedCommand } from "../../../src/broker/core/internal-messages.ts";
 import { type BatchBuilder, BatchDraft } from "../../../src/broker/leader/batch.ts";
-import { type Epoch, genesis, type PersonKey, Projection, userStream } from "../../../src/events/index.ts";
-import { asked, createSession, user } from "../support.ts";
+import {
+  type Command,
+  type Epoch,
+  genesis,
+  type PersonKey,
+  Projection,
+  streamOf,
+  userStream,
+} from "../../../src/events/index.ts";
+import { checkBatch } from "../../../src/replication/log/log-rules.ts";
+import { asked, createSession, random, user } from "../support.ts";
 
 const projection = new Projection();
 
@@ -37,4 +46,34 @@ test("a person whose key is loaded, or who has none, misses nothing", () => {
   const draft = draftOf({ keyOf: (id) => (id === user("ann") ? key : null), versionOf: () => undefined });
   draft.noteMissing([queued("s1", "ann"), queued("s2", "bob")]);
   assert.equal(draft.hasMissing, false);
+});
+
+test("a command that does not fit leaves nothing in the batch, and the next one follows the one before it", () => {
+  const tools = { random, configOf: () => undefined, hasBody: () => false };
+  const of = { keyOf: () => null, versionOf: () => 7, projection, epoch: 1 as Epoch, incarnation: "00", tools };
+  const draft = new BatchDraft(of as unknown as BatchBuilder, { link: { ...genesis, epoch: 1 as Epoch }, used: null });
+  const commands = [200_000, 200_000, 10].map((bytes, n) => {
+    const command = { type: "activateConfiguration", nodeId: `n${n}`, configHash: "a", body: new Uint8Array(bytes) };
+    const request = asked(command as unknown as Command);
+    return { ...queued(`s${n}`, "ann"), request, access: accessOf(request, projection) };
+  });
+  draft.add(commands, 1 as never);
+  const { batch, deferred } = draft.finish();
+  assert.ok(batch !== null);
+  assert.deepEqual(deferred, [commands[1]]);
+  assert.deepEqual(
+    batch.streams,
+    batch.entries.map(({ recorded }) => ({ stream: recorded.stream, expected: 7, next: 8 })),
+  );
+  assert.deepEqual(
+    batch.entries.map(
+      ({ recorded: { event } }) => event.type === "ConfigurationActivated" && [event.nodeId, streamOf(event)],
+    ),
+    [
+      ["n0", "configuration:n0"],
+      ["n2", "configuration:n2"],
+    ],
+  );
+  assert.equal(batch.configurations.length, 2);
+  checkBatch(batch);
 });
