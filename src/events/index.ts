@@ -84,19 +84,14 @@ export { CodedError } from "./coded-error.ts";
 export {
   type ActivateConfiguration,
   type AllowMassChanges,
-  type AnnounceEnds,
   type ChangeGroupMembers,
   type Command,
   type CommandOutcome,
   type CommandRequest,
   type CommandResult,
-  type CompleteDirectoryPerson,
-  type CorrelateUser,
-  type CreateScimToken,
   type CreateSession,
   type DropHeldChange,
   type EndIdleSessions,
-  type EndProvisionedUser,
   type EraseUser,
   type ExpireHeldChanges,
   type ExpireMemberships,
@@ -117,11 +112,9 @@ export {
   type RefusalCode,
   type ReleaseHeldChange,
   type RemoveGroup,
-  type RequestDirectoryPerson,
   type RequestRefresh,
   type RestoreUser,
   type RetireNodes,
-  type RevokeScimToken,
   type RevokeSession,
   type RevokeSessions,
   type RevokeUserSessions,
@@ -138,8 +131,6 @@ export {
   toLostTightening,
   type UnavailableCode,
   type VaultedTokens,
-  type WriteProvisionedGroup,
-  type WriteProvisionedUser,
   type WriteSignalStream,
 } from "./commands.ts";
 export {
@@ -205,6 +196,17 @@ export type {
   ScimGroup,
   UserGroupsReplaced,
 } from "./entities/group-events.ts";
+export type {
+  AnnounceEnds,
+  CompleteDirectoryPerson,
+  CorrelateUser,
+  CreateScimToken,
+  EndProvisionedUser,
+  RequestDirectoryPerson,
+  RevokeScimToken,
+  WriteProvisionedGroup,
+  WriteProvisionedUser,
+} from "./entities/provisioning-commands.ts";
 export type {
   Sealed,
   SignalReceived,
