@@ -22,6 +22,23 @@ type ReadableHandle = SocketHandle & {
   useUserBuffer?(bytes: Buffer): number;
 };
 
+type ReadState = Readonly<{ streamBaseState: Readonly<Record<number, number>>; kReadBytesOrError: number }>;
+const readState = readStateOf(process);
+
+function readStateOf(runtime: object): Partial<ReadState> {
+  try {
+    return (runtime as { binding?(name: string): Partial<ReadState> }).binding?.("stream_wrap") ?? {};
+  } catch {
+    return {}; // a runtime may refuse it
+  }
+}
+
+/** The last read of any handle ended or failed. False: it brought bytes or found nothing, or that is unknown. */
+function hasReadEnded(): boolean {
+  const { streamBaseState, kReadBytesOrError } = readState;
+  return kReadBytesOrError !== undefined && (streamBaseState?.[kReadBytesOrError] ?? 0) < 0;
+}
+
 /** As much as Node reads at once. */
 const sharedBuffer = Buffer.allocUnsafeSlow(65_536);
 /** Views of the first bytes, by length: most reads have one of a few lengths. */
@@ -77,9 +94,9 @@ export class DownstreamSocketReader {
     const onRead = (): void => {
       const length = handle.bytesRead - this.#bytesRead;
       this.#bytesRead += length;
-      if (this.#onEnd !== undefined) {
-        if (length === 0) this.#onEnd();
-      } else if (length === 0) onread.call(handle, undefined);
+      if (this.#onEnd !== undefined && length > 0) return;
+      if (this.#onEnd !== undefined && hasReadEnded()) this.#onEnd();
+      else if (length === 0) onread.call(handle, undefined);
       else if (this.#isReleased) onread.call(handle, copyOf(length));
       else this.#read(length);
     };
