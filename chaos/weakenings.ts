@@ -100,8 +100,8 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     faults: ["block-audit-file"],
     in: proxies,
     file: "src/audit/sink-delivery.ts",
-    take: "await this.#write(batch);\n        this.#failing = false;",
-    put: "void this.#write(batch).catch(() => undefined);\n        this.#failing = false;",
+    take: "await this.#write(batch);\n        if (this.#sink.sync",
+    put: "void this.#write(batch).catch(() => undefined);\n        if (this.#sink.sync",
   },
   "withhold-gap-records": {
     meaning: "gap records do not reach the sinks",
@@ -109,8 +109,8 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     faults: ["kill-on-full-disk", "kill-on-slow-disk"],
     in: proxies,
     file: "src/audit/sink-delivery.ts",
-    take: "batch: this.#read() };",
-    put: "batch: this.#read().then((batch) => (batch?.records === 0 ? this.#read() : batch)) };",
+    take: "batch: this.#read(how) };",
+    put: "batch: this.#read(how).then((batch) => (batch?.records === 0 ? this.#read(how) : batch)) };",
   },
   "record-another-result": {
     meaning: "refusals are recorded as permits",

@@ -12,9 +12,9 @@ const hook = pathToFileURL(join(import.meta.dirname, "hook.ts")).href;
 /** A test that hangs has noticed the change, too. */
 const limitMs = 240_000;
 
-/** @returns whether the test file fails */
+/** As the runner runs it (scripts/test-file.ts). @returns whether the test file fails */
 export function failsWith(name: string, changes: readonly Change[], testFile: string): boolean {
-  const { status } = spawnSync(process.execPath, [testFile], {
+  const { status } = spawnSync(process.execPath, ["--test-force-exit", testFile], {
     cwd: root,
     env: {
       ...process.env,

@@ -2,6 +2,7 @@
 import type { TestMutant } from "./test-mutant.ts";
 
 const batchingTest = "test/audit/sink-batching.test.ts";
+const syncTest = "test/audit/sink-sync.test.ts";
 const rotationTest = "test/audit/file-rotation.test.ts";
 const webhookTest = "test/audit/sinks/webhook-sink.test.ts";
 const otlpTest = "test/audit/sinks/otlp-sink.test.ts";
@@ -22,6 +23,24 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "position-before-sync": {
+    section: 7,
+    meaning: "the position of a sink is stored before the sink has synced what it wrote",
+    test: syncTest,
+    changes: [
+      {
+        file: delivery,
+        take: "if (this.#synced.position !== this.#delivered && !(await this.#sync())) return;",
+        put: "",
+      },
+    ],
+  },
+  "failed-sync-forgotten": {
+    section: 7,
+    meaning: "what a failed sync did not keep is not written again",
+    test: syncTest,
+    changes: [{ file: delivery, take: "this.#mustRewind = true;", put: "this.#synced = this.#progress();" }],
+  },
   "batch-in-flight-overwritten": {
     section: 7,
     meaning: "a batch is read into the memory of the one that the sink still has",
@@ -29,8 +48,8 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: cursor,
-        take: "if (this.#options.limits === undefined) {",
-        put: "if (this.#options.limits?.bytesMax === 0) {",
+        take: "const isInUse = ahead && this.#returned === present;",
+        put: "const isInUse = ahead && this.#returned === null;",
       },
     ],
   },
@@ -41,8 +60,8 @@ export const sinkTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: delivery,
-        take: "return await this.#cursor.next(this.#begun ?? undefined);",
-        put: "return await this.#cursor.next();",
+        take: "return await this.#cursor.next(this.#begun ?? undefined, how);",
+        put: "return await this.#cursor.next(undefined, how);",
       },
     ],
   },

@@ -24,6 +24,7 @@ async function runUntil(
 ) {
   let operations = 0;
   let crashed = false;
+  const crash = Promise.withResolvers<undefined>();
   disk.before = (operation) => {
     operations++;
     if (operations < crashAt) {
@@ -31,13 +32,14 @@ async function runUntil(
       return undefined;
     }
     crashed = true;
+    crash.resolve(undefined);
     for (const sink of sinks) sink.mode = "stuck";
     return new Promise<void>(() => {});
   };
   let answered = 0;
   const acknowledged: number[] = [];
   const open = startSpool(disk, sinks, { boot, bytesMax: 40_000, sleepMsMax: 1 });
-  const start = await Promise.race([open, waitFor("the crash", () => crashed, quick).then(() => undefined)]);
+  const start = await Promise.race([open, crash.promise]);
   if (start !== undefined) {
     for (let i = 0; i < 12 && !crashed; i++) {
       for (let k = 0; k < 4; k++) start.record(decision(`/${i}/${k}/${"x".repeat(200)}`, { boot: start.boot }));
@@ -54,7 +56,7 @@ async function runUntil(
       for (let k = 0; k < 3; k++) await turn();
       if (i % 4 === 3) await waitFor("the strict record", () => crashed || settled, quick);
     }
-    if (!crashed) await Promise.race([start.close(2_000), waitFor("the crash", () => crashed, quick)]);
+    if (!crashed) await Promise.race([start.close(2_000), crash.promise]);
   }
   disk.before = () => new Promise<void>(() => {}); // the process is dead
   return { answered, acknowledged: [...acknowledged], crashed, unreserved: start?.stats().unreserved ?? 0 };
