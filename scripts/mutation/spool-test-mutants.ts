@@ -231,8 +231,8 @@ export const spoolTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: delivery,
-        take: "await this.#deliver(batch);\n      if (this.#unsyncedBytes",
-        put: "this.#delivered = batch.after;\n      await this.#store({ now: true });\n      await this.#deliver(batch);\n      if (this.#unsyncedBytes",
+        take: "await this.#deliver(batch);\n      const mustSync",
+        put: "this.#delivered = batch.after;\n      await this.#store({ now: true });\n      await this.#deliver(batch);\n      const mustSync",
       },
     ],
   },

@@ -197,7 +197,8 @@ export class SinkDelivery {
       if (this.#sink.batching === undefined && this.#begun === null && batch.bytes.length >= fullBatchBytes)
         ahead = this.#beginRead({ ahead: true }); // while the sink works
       await this.#deliver(batch);
-      if (this.#unsyncedBytes >= syncEveryBytes && !this.#mustRewind) await this.#sync();
+      const mustSync = this.#failing || this.#unsyncedBytes >= syncEveryBytes; // failing: until it surely works
+      if (mustSync && !this.#mustRewind) await this.#sync();
       await this.#store({ now: false });
       if (batch.bytes.length < fullBatchBytes) await sleep(gatherMs, this.#stop.signal).catch(() => undefined);
     }

@@ -130,6 +130,18 @@ test("the oldest files beyond the bound of count or bytes are deleted, and none 
   await small.close();
 });
 
+test("the newest full file stays though its batch is longer than the bound of bytes", async (t) => {
+  const { openSink, names, numbers, clock } = world(t);
+  const sink = openSink({ keepBytes: fileBytesMax, compress: false });
+  for (const first of [1, 6, 11]) {
+    clock.nowMs += 1_000;
+    await sink.write(batchOf(...[0, 1, 2, 3, 4].map((n) => record(first + n))));
+  }
+  await waitFor("the oldest to be deleted", () => names().length === 2);
+  await sink.close();
+  assert.deepEqual(numbers(), [6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+});
+
 test("a file without the extension keeps its name in front", async (t) => {
   const { openSink, names, numbers } = world(t, "audit.log");
   const sink = openSink();

@@ -89,6 +89,19 @@ test("after a failed write, what was written before is synced and not written ag
   assert.deepEqual(state.synced, [1, 2]);
 });
 
+test("a sink that has failed is synced with the next batch that it accepts", async () => {
+  const { sink, state, script } = syncedSink();
+  const recorder = await startSpool(new ModelDisk(), [sink]);
+  script.failWrite = 1;
+  for (let i = 0; i < 2; i++) {
+    recorder.record(decision());
+    await waitFor("the record", () => state.all.length === i + 1);
+  }
+  assert.ok(state.synced.includes(1), "synced before the second record was written");
+  assert.equal(recorder.stats().sinks[0]?.failing, false);
+  await recorder.close(5_000);
+});
+
 test("if a write and the sync after it fail, the earlier batches are written again, too", async () => {
   const { sink, state, script } = syncedSink();
   const recorder = await startSpool(new ModelDisk(), [sink]);
@@ -155,5 +168,25 @@ test("a file whose sync failed once does not count as synced, although the next 
   const inFile = async (name: string): Promise<number[]> =>
     (await readFile(name, "utf8")).split("\n").flatMap((line) => parseLine(line)?.seq ?? []);
   assert.deepEqual(await inFile(`${path}.1`), [1, 2, 2, 3]);
+  const emptyLines = (await readFile(`${path}.1`, "utf8")).match(/\n\n/g) ?? [];
+  assert.equal(emptyLines.length, 1, "the end of the line before may have been lost with the failed sync");
   assert.deepEqual(await inFile(path), [3, 4]);
+});
+
+test("a folder whose sync failed is synced before anything is written to the file", async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "cardea-audit-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const sink = createFileSink(join(folder, "audit.jsonl"));
+  const other = await open(folder);
+  const handles = Object.getPrototypeOf(other) as Pick<typeof other, "sync">;
+  await other.close();
+  let syncs = 0;
+  t.mock.method(handles, "sync", async () => {
+    syncs++;
+    if (syncs === 1) throw new Error("EMFILE");
+  });
+  await assert.rejects(sink.write(batchOf(record(1))), /EMFILE/);
+  await sink.write(batchOf(record(1)));
+  assert.equal(syncs, 2);
+  await sink.close();
 });

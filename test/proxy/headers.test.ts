@@ -235,6 +235,13 @@ describe("configured request headers", () => {
       [[], ["ours"], []],
     );
   });
+  test("are removed in any spelling that a server may take for theirs", () => {
+    const lines = upstream(["X-Secret", "theirs", "x.secret", "theirs", "X-Other", "1"], {
+      route: { removeRequestHeaders: ["X-Secret"] },
+    });
+    assert.ok(!lines.includes("theirs"));
+    assert.deepEqual(values(lines, "x-other"), ["1"]);
+  });
   const own = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Envoy-External-Address"];
   test("replace headers that the proxy sets itself", () => {
     const lines = upstream([], { route: { setRequestHeaders: Object.fromEntries(own.map((name) => [name, "set"])) } });
@@ -269,6 +276,13 @@ test("a trailer is forwarded if a header would be, unless the head has that name
   );
   const headers = { "x-here": "", connection: "x-hop" };
   assert.deepEqual(forwardedTrailers(rules, { headers }, [...passing, ...not]), passing);
+});
+
+test("announced trailers pass up to a length that all lines of a request share", () => {
+  const announced = (count: number): readonly string[] =>
+    values(upstream(Array.from({ length: count }, () => ["Trailer", "X-Sum"]).flat(), {}), "trailer");
+  assert.deepEqual(announced(2), ["X-Sum", "X-Sum"]);
+  assert.deepEqual(announced(200), []);
 });
 
 describe("Host", () => {

@@ -164,8 +164,8 @@ class PullStore {
     try {
       const lost = this.#lost;
       this.#lost = null;
-      if (lost !== null) throw lost;
       if (this.#active !== null) await this.#syncActive(this.#active);
+      if (lost !== null) throw lost;
     } catch (error) {
       this.#lost = null; // thrown here
       this.#throwUnlessLong(error);

@@ -52,12 +52,17 @@ export function createFileSink(path: string, options: FileRotationOptions | null
       await closeFile();
     }
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const isNew = (await stat(path).catch(() => undefined)) === undefined;
-    file = await open(path, "a+", 0o600);
-    if (isNew) await syncFolder(dirname(path)); // else a power failure could remove the file with what was stored in it
-    identity = await file.stat();
-    torn = await endsWithinALine(file);
-    return file;
+    const opened = await open(path, "a+", 0o600);
+    try {
+      await syncFolder(dirname(path)); // else a power failure could remove the file with what was stored in it
+      identity = await opened.stat();
+      torn = await endsWithinALine(opened);
+    } catch (error) {
+      await opened.close();
+      throw error;
+    }
+    file = opened;
+    return opened;
   }
 
   /** Once it has failed, the kernel may count the lost bytes as written. */
@@ -67,6 +72,7 @@ export function createFileSink(path: string, options: FileRotationOptions | null
     try {
       await file?.datasync();
     } catch (cause) {
+      torn = true; // the end of the last line may be among what is lost
       failure = new AuditFileUnsyncedError(path, { cause });
       throw failure;
     }

@@ -207,7 +207,9 @@ async function deleteOldest(
     const sizes = await Promise.all(all.map(async (file) => (await stat(file).catch(() => undefined))?.size ?? 0));
     files += 1;
     bytes += Math.min(...sizes);
-    if (files > keepFiles || bytes > keepBytes) for (const file of all) await rm(file, { force: true });
+    // The newest stays, even if one batch in it is longer than the bound: nobody may have read it yet.
+    const isBeyond = files > keepFiles || (files > 1 && bytes > keepBytes);
+    if (isBeyond) for (const file of all) await rm(file, { force: true });
   }
 }
 

@@ -168,7 +168,8 @@ export class ForwardRequest<Permitted extends ForwardableRequest> implements For
 
   /** The headers as the handshake of another protocol writes them. @param upstreamHost default: the target's */
   headerList(upstreamHost: string = this.target.host): readonly string[] {
-    const { list } = this.headersFor(upstreamHost);
+    // A handshake has no body and so no trailers; `node:http` throws where they are announced.
+    const { list } = this.headersFor(upstreamHost).without("trailer");
     return this.sendsRequestId ? [...list, "x-request-id", this.requestId] : list;
   }
 

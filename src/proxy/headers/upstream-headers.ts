@@ -80,14 +80,15 @@ export function compileHeaderRules(
   }));
   const replaced = new Set([...Object.keys(config.jwtClaimsHeaders), ...set.map(({ name }) => name)].map(foldName));
   const removed = new Set(route.removeRequestHeaders.map((name) => name.toLowerCase()));
+  const foldedDropped = new Set([...replaced, ...[...removed].map(foldName)]);
   const suppressed = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);
   const actionFor = (name: string): HeaderAction => {
     const lower = name.toLowerCase();
     if (rebuiltNames.has(lower) || removed.has(lower)) return "drop";
     const folded = foldName(lower);
-    if (lower === "trailer" && !replaced.has(folded)) return "trailer";
+    if (lower === "trailer" && !foldedDropped.has(folded)) return "trailer";
     if (hopByHopNames.has(lower)) return "drop";
-    if (replaced.has(folded) || isReservedName(folded)) return "drop";
+    if (foldedDropped.has(folded) || isReservedName(folded)) return "drop";
     if (kubernetes !== null && identifiesCaller(folded)) return "drop"; // the proxy calls with its own token
     if (kubernetes !== null && lower === "sec-websocket-protocol") return "protocols";
     return lower === "cookie" || lower === "authorization" || lower === "referer" ? lower : "pass";
@@ -159,7 +160,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
     else if (action === "cookie" || action === "protocols") {
       const stripped = action === "cookie" ? rules.cookies.strip(value) : withoutBearerToken(value);
       if (stripped !== undefined) lines.push(name, stripped);
-    } else if (action === "trailer") lines.push(...announcedTrailers(rules, request, value));
+    } else if (action === "trailer") lines.push(...announcedTrailers(rules, request, { value, connectionNames }));
     else if (!isOwnAuthorization(rules.route, value)) lines.push(name, value);
   }
   const length = headers["content-length"];
@@ -181,7 +182,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   return lines;
 }
 
-/** A longer `Trailer` line is dropped: it would cost more than it helps. */
+/** Longer ones, all `Trailer` lines of a request together, are dropped: they would cost more than they help. */
 const announcedLengthMax = 1_024;
 /** RFC 9110 §5.6.2. */
 const token = /^[!#$%&'*+.^_`|~\w-]+$/;
@@ -190,12 +191,12 @@ const token = /^[!#$%&'*+.^_`|~\w-]+$/;
 function announcedTrailers(
   rules: HeaderRules,
   request: Pick<CanonicalRequest, "headers">,
-  value: string,
+  { value, connectionNames }: Readonly<{ value: string; connectionNames: ReadonlySet<string> | undefined }>,
 ): readonly string[] {
-  if (value.length > announcedLengthMax) return [];
+  if ((request.headers["trailer"] ?? value).length > announcedLengthMax) return [];
   const names = value.split(",").map((name) => name.trim());
   const lines = names.filter((name) => token.test(name)).flatMap((name) => [name, ""]);
-  const passed = forwardedTrailers(rules, request, lines).filter((_, i) => i % 2 === 0);
+  const passed = forwardedTrailers(rules, request, lines, connectionNames).filter((_, i) => i % 2 === 0);
   return passed.length === 0 ? [] : ["trailer", passed.join(", ")];
 }
 
@@ -204,13 +205,14 @@ function announcedTrailers(
  * header of its name would, the head had none of that name, and it cannot change the meaning of the head (RFC 9110
  * §6.5.1).
  * @param lines names and values in turn
+ * @param connectionNames of the request, lowercase, where they are known already
  */
 export function forwardedTrailers(
   rules: HeaderRules,
   { headers }: Pick<CanonicalRequest, "headers">,
   lines: readonly string[],
+  connectionNames: ReadonlySet<string> | undefined = connectionHeaderNames(headers["connection"]),
 ): readonly string[] {
-  const connectionNames = connectionHeaderNames(headers["connection"]);
   const passed: string[] = [];
   for (let i = 0; i < lines.length; i += 2) {
     const name = lines[i] ?? "";

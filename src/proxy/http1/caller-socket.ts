@@ -94,6 +94,10 @@ export class DownstreamSocketReader {
     const onRead = (): void => {
       const length = handle.bytesRead - this.#bytesRead;
       this.#bytesRead += length;
+      if (length > 0 && activeReader !== undefined) {
+        this.#read(length); // ends both
+        return;
+      }
       if (this.#onEnd !== undefined && length > 0) return;
       if (this.#onEnd !== undefined && hasReadEnded()) this.#onEnd();
       else if (length === 0) onread.call(handle, undefined);

@@ -134,7 +134,9 @@ export class Http1Connection {
   destroyIfPeerEnded(ended: (socket: Socket) => boolean): void {
     const leaves =
       this.readPaused && (!this.#isDetached || this.#current?.upgrade === "websocket") && ended(this.#socket);
-    if (leaves) this.#socket.destroy();
+    if (!leaves) return;
+    if (this.#isDetached || this.#current?.ended !== true) this.#socket.destroy();
+    else if (!this.#socket.writableEnded) this.#onEnd(); // a complete response still leaves
   }
 
   sweep(now: number): void {

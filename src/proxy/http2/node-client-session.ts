@@ -8,6 +8,7 @@
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import type { Socket } from "node:net";
+import { queuedHere } from "../enforce/send-queue-socket.ts";
 import type { RawLines } from "../message/header-lines.ts";
 import { UpstreamIdleError, UpstreamProtocolError } from "../message/upstream-call.ts";
 import { abortStream } from "./abort-stream.ts";
@@ -18,6 +19,8 @@ import type { FieldList } from "./hpack/encoder.ts";
 import { responseBytesMax } from "./response-fields.ts";
 
 const linesMax = 2_000;
+/** Streams that are cancelled while the upstream reads nothing, before the connection ends. */
+const unreadCancelsMax = 1_000;
 /** A caller may write two lines of a name that should occur once; Node would throw. */
 const laxSingleValues: object = { strictSingleValueFields: false };
 
@@ -28,6 +31,7 @@ export class NodeClientSession implements UpstreamSession {
   readonly #hooks: SessionHooks;
   #session: ClientHttp2Session | undefined;
   #goAway: Readonly<{ code: number; lastStreamId: number }> | undefined;
+  #unreadCancels = 0;
   /** Why the connection ended. */
   #error: Error | undefined;
 
@@ -72,6 +76,12 @@ export class NodeClientSession implements UpstreamSession {
 
   onStreamOver(): void {
     this.#hooks.onStreamOver();
+  }
+
+  /** Node and nghttp2 keep what they know of such a stream until the upstream reads. */
+  onCancelled(): void {
+    if (queuedHere(this.#socket) === 0) this.#unreadCancels = 0;
+    else if (++this.#unreadCancels > unreadCancelsMax) this.#socket.destroy();
   }
 
   /** @param error of the stream, if any */
@@ -153,14 +163,21 @@ class NodeClientStream implements UpstreamStream {
       return;
     }
     this.#stream = stream;
-    if (idleMsMax < Infinity)
-      stream.setTimeout(idleMsMax, () => {
-        if (stream.isPaused()) return; // its reader's own bound applies
-        this.#error ??= new UpstreamIdleError("the upstream fell silent");
-        abortStream(stream, constants.NGHTTP2_CANCEL);
-      });
+    if (idleMsMax < Infinity) {
+      stream.setTimeout(idleMsMax); // a callback here would be called once only
+      stream.on("timeout", () => this.#onTimeout(stream, idleMsMax));
+    }
     this.#listen(stream);
     if (hasBody) this.#handler.onWritable();
+  }
+
+  #onTimeout(stream: ClientHttp2Stream, idleMsMax: number): void {
+    if (stream.isPaused()) {
+      stream.setTimeout(idleMsMax); // its reader's own bound applies
+      return;
+    }
+    this.#error ??= new UpstreamIdleError("the upstream fell silent");
+    abortStream(stream, constants.NGHTTP2_CANCEL);
   }
 
   #listen(stream: ClientHttp2Stream): void {
@@ -221,7 +238,12 @@ class NodeClientStream implements UpstreamStream {
     const stream = this.#stream;
     if (this.#isOver || stream === undefined) return;
     stream.once("wantTrailers", () => {
-      if (!stream.destroyed) stream.sendTrailers(trailers === undefined ? {} : groupByName(trailers));
+      if (stream.destroyed) return;
+      try {
+        stream.sendTrailers(trailers === undefined ? {} : groupByName(trailers));
+      } catch {
+        abortStream(stream, constants.NGHTTP2_INTERNAL_ERROR); // what Node refuses to send must not end the process
+      }
     });
     stream.end();
   }
@@ -236,6 +258,7 @@ class NodeClientStream implements UpstreamStream {
     else {
       this.#isOver = true; // `close` of the stream reports it
       abortStream(stream, constants.NGHTTP2_CANCEL);
+      this.#session.onCancelled();
     }
   }
 

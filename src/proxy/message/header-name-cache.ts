@@ -20,7 +20,8 @@ const entryBytes = 64;
 type Entry<Value> = Readonly<{ name: string; value: Value }>;
 
 export class HeaderNameCache<Value> {
-  readonly #known: (Entry<Value> | undefined)[] = new Array<undefined>(slotCount).fill(undefined);
+  /** Without slots until a name is added: each route has tables, and most routes of many are idle. */
+  #known: (Entry<Value> | undefined)[] = [];
   #bytes = 0;
   #size = 0;
 
@@ -35,6 +36,7 @@ export class HeaderNameCache<Value> {
   /** @param name not in the cache yet */
   add(name: string, value: Value): void {
     if (name.length > nameCharsMax) return;
+    if (this.#known.length === 0) this.#known = new Array<undefined>(slotCount).fill(undefined);
     if (this.#bytes + name.length + entryBytes > cachedBytesMax) {
       this.#known.fill(undefined);
       this.#bytes = 0;

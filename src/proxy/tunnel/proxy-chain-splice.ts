@@ -49,6 +49,7 @@ export function tunnelThroughProxy(_permit: Permit, job: ProxyChainJob): void {
   request.once("socket", (connection) => {
     guardEmitter(connection, attempt.abort);
     connection.once(target.connect.secure ? "secureConnect" : "connect", () => {
+      guardSocket(connection); // a cut discards what the kernel still holds of the head
       if (exchange.mayCarry()) request.end();
     });
   });
@@ -65,7 +66,6 @@ export function tunnelThroughProxy(_permit: Permit, job: ProxyChainJob): void {
       upstream.destroy();
       return;
     }
-    guardSocket(upstream);
     target.report?.({ type: "answered", status: statusCode });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
     guardEmitter(stream, attempt.abort);

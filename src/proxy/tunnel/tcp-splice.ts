@@ -27,6 +27,9 @@ export type TunnelJob = ConnectJob &
     counted: { bytes: number; bytesReceived: number };
   }>;
 
+/** How long what one side has left behind may wait for the other without progress. */
+const leftBehindMsMax = 30_000;
+
 export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
   const { downstream, target } = job;
   if (!occupyStream(job)) return;
@@ -128,8 +131,12 @@ export class TcpSplice {
  * A side that was cut short resets the other: an end would look like the end of the data.
  */
 function leave(gone: DownstreamTunnel["stream"], other: DownstreamTunnel["stream"], resetOther: () => void): void {
-  if (!gone.readableEnded) resetOther();
-  else if (!other.readableEnded) other.end(() => other.destroy());
+  if (!gone.readableEnded) {
+    resetOther();
+    return;
+  }
+  if (!other.readableEnded) other.end(() => other.destroy());
+  if (other instanceof Socket) other.setTimeout(leftBehindMsMax, resetOther); // it may read nothing
 }
 
 function ignore(): void {}

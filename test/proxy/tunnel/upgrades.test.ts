@@ -95,7 +95,7 @@ describe("an upgrade to SPDY", () => {
   test("is requested from the upstream as the caller requested it, and both sides can send", async () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
-    const { socket, received } = requestUpgrade(rig, spdy);
+    const { socket, received } = requestUpgrade(rig, `${spdy}Trailer: X-Sum\r\n`);
     socket.write("hello");
     await waitFor("the echo", () => received().endsWith("HELLO"));
     assert.match(received(), /^HTTP\/1\.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY\/3\.1\r\n/);
@@ -105,6 +105,7 @@ describe("an upgrade to SPDY", () => {
     assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "x-stream-protocol-version"), ["v4.channel.k8s.io"]);
     assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "upgrade"), ["SPDY/3.1"]);
     assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "cookie"), []);
+    assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "trailer"), [], "a handshake has none");
     assert.equal(rig.proxy.stats().exchanges.websocket, 1);
   });
 
