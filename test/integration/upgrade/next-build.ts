@@ -20,8 +20,10 @@ const catalog = "src/events/catalog.ts";
 const state = "src/events/projection/state.ts";
 const projection = "src/events/projection/projection.ts";
 const migrations = "src/replication/log/migrations/postgres-migrations.ts";
-const lastOfSchema = "heard_at = excluded.heard_at, applied_pos = excluded.applied_pos;\nend $$;\n`,\n    },\n";
-export const nextSchema = 6;
+const lastOfSchema = "    { worksWith: 2, sql: appendByRows(s) },\n";
+export const nextSchema = readFileSync(new URL(`../../../${migrations}`, import.meta.url), "utf8").split(
+  "worksWith: ",
+).length;
 const insertBefore = (file: string, take: string, more: string): SourceChange => ({
   file,
   take,
