@@ -253,7 +253,7 @@ class PostgresLog implements EventLog {
       });
       if (opened.type === "opened") {
         this.#clean = { epoch: opened.epoch, incarnation: request.incarnation, link: opened.head };
-        this.heardOf(opened.epoch);
+        this.#noteEpoch(opened.epoch);
       }
       return opened;
     } catch (cause) {
@@ -273,9 +273,13 @@ class PostgresLog implements EventLog {
   }
 
   heardOf(epoch: Epoch): void {
-    if (epoch > this.#newest) this.#newest = epoch;
+    this.#noteEpoch(epoch);
     // Another process has opened an epoch. An opening that still waits may wait in vain at an old primary.
     if (this.#opening !== undefined && epoch > this.#opening.expected) this.#opening.connection.destroy();
+  }
+
+  #noteEpoch(epoch: Epoch): void {
+    if (epoch > this.#newest) this.#newest = epoch;
   }
 
   async read(after: Link, limit: number): Promise<ReadOutcome> {
