@@ -207,7 +207,7 @@ async function deleteOldest(
     const sizes = await Promise.all(all.map(async (file) => (await stat(file).catch(() => undefined))?.size ?? 0));
     files += 1;
     bytes += Math.min(...sizes);
-    // The newest stays, even if one batch in it is longer than the bound: nobody may have read it yet.
+    // The newest stays, even if one batch in it is longer than the bound: readers may not have seen it yet.
     const isBeyond = files > keepFiles || (files > 1 && bytes > keepBytes);
     if (isBeyond) for (const file of all) await rm(file, { force: true });
   }
